@@ -1,0 +1,1 @@
+"""The outside world, one folder per thing. Invariant: no adapter imports another."""

@@ -1,0 +1,1 @@
+"""Where originals come from: HTTP servers and local folders, each behind its guard."""

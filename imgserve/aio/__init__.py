@@ -1,0 +1,1 @@
+"""Async building blocks: flights, limits, periodic jobs, the mailbox between processes."""

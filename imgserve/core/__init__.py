@@ -1,0 +1,4 @@
+"""Pure rules and records of the server.
+
+Invariant: nothing here does I/O, reads a clock or the environment, logs, or awaits.
+"""

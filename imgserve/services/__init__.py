@@ -1,0 +1,1 @@
+"""Use cases: what the server does, without HTTP and without knowing its adapters."""
