@@ -121,7 +121,7 @@ def _machine() -> dict[str, object]:
         "cpu": ", ".join(sorted(models)) or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "load_before": round(os.getloadavg()[0], 2),
     }
 
